@@ -93,7 +93,7 @@ def _losses(policy: LinkPolicy, ledger: Ledger) -> Check:
 def _everyone_heard(ledger: Ledger) -> Check:
     heard = sum(flow.delivered > 0 for flow in ledger.flows.values())
     ways = len(ledger.flows)
-    return Check("every node hears every other", heard == ways, f"{heard} of {ways} ways")
+    return Check("every host hears every other", heard == ways, f"{heard} of {ways} ways")
 
 
 def _cuts_noticed(ledger: Ledger) -> Check:
@@ -105,7 +105,7 @@ def _cuts_noticed(ledger: Ledger) -> Check:
         if len(ends) < ways
     ]
     return Check(
-        "every node finds a cut link dead, and up once mended",
+        "every host finds a cut link dead, and up once mended",
         not failures,
         "; ".join(failures) or f"{len(ledger.cuts)} cuts",
     )

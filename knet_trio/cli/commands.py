@@ -33,7 +33,7 @@ _LAZY: Final = {
 @click.group(cls=LazyGroup, lazy=_LAZY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="knet-trio")
 def knet_trio() -> None:
-    """Many links, one conversation: libknet's protocol for Trio programs."""
+    """Run, check and examine the hosts of a cluster that speak libknet's protocol."""
     # All modules that the command needs are imported by now.
     gc.freeze()
     gc.enable()

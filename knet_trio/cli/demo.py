@@ -196,7 +196,7 @@ class _Demo:
         async with trio.open_nursery() as nursery:
             for number, node in enumerate(self._nodes.values()):
                 nursery.start_soon(self._send, node, number / len(self._nodes))
-            self._enter("streaming", "every node begins to send")
+            self._enter("streaming", "every host begins to send")
             await trio.sleep_until(began + _STEADY * settings.seconds)
             await self._cut(0, _FIRST_CUT * settings.seconds)
             await trio.sleep(_BETWEEN * settings.seconds)
@@ -225,10 +225,10 @@ class _Demo:
                 await link.wait_disconnected()
             await self._until(lambda: len(cut.dead_at) == ways)
         if scope.cancelled_caught:
-            self._say(f"not every node has noticed after {patience:.1f} s", "bad")
+            self._say(f"not every host has noticed after {patience:.1f} s", "bad")
         else:
             took = max(cut.dead_at.values()) - cut.at
-            self._phase = f"link {link_id} is cut, and every node knows"
+            self._phase = f"link {link_id} is cut, and every host knows"
             self._say(f"link {link_id} is down everywhere, {took:.2f} s after the cut", "bad")
         await trio.sleep_until(cut.at + seconds)
         relay.mend()
@@ -286,7 +286,7 @@ class _Demo:
                     self._link_changed(node.node, event, now)
                 elif isinstance(event, knet_trio.HostStatusChanged) and self._streaming:
                     state = "reachable" if event.reachable else "unreachable"
-                    what = f"node {node.node}: host {event.host_id} is {state}"
+                    what = f"host {node.node}: host {event.host_id} is {state}"
                     self._say(what, "good" if event.reachable else "bad")
                     if not event.reachable:
                         self._unreachable.append(what)
@@ -299,7 +299,7 @@ class _Demo:
         kind: Kind = "good" if event.connected else "bad"
         state = "up" if event.connected else "down"
         what = (
-            f"node {node}: link {event.link_id} to host {event.host_id} is {state}: {event.reason}"
+            f"host {node}: link {event.link_id} to host {event.host_id} is {state}: {event.reason}"
         )
         expected = self._expected(event, now)
         if expected is None or where in expected:

@@ -25,7 +25,13 @@ from knet_trio.cli.result import Result, Settings, default_rate
     help="How the links share the messages.",
 )
 @click.option(
-    "--nodes", type=click.IntRange(2, 8), default=3, show_default=True, help="How many nodes."
+    "--hosts",
+    "--nodes",
+    "nodes",
+    type=click.IntRange(2, 8),
+    default=3,
+    show_default=True,
+    help="How many hosts.",
 )
 @click.option(
     "--seconds",
@@ -39,8 +45,8 @@ from knet_trio.cli.result import Result, Settings, default_rate
     "--rate",
     type=NumberRange(1, 1000),
     default=None,
-    help="Messages a second of every node, each to all others.  [default: as many as one process"
-    " carries with ease: 100 for up to 3 nodes, 10 for 8]",
+    help="Messages a second of every host, each to all others.  [default: as many as one process"
+    " carries with ease: 100 for up to 3 hosts, 10 for 8]",
 )
 @click.option(
     "--no-hedge",
@@ -57,9 +63,9 @@ from knet_trio.cli.result import Result, Settings, default_rate
 def demo(
     policy: str, nodes: int, seconds: float, rate: float | None, no_hedge: bool, as_json: bool
 ) -> None:
-    r"""Stream messages between nodes while links are cut and mended.
+    r"""Stream messages between hosts while links are cut and mended.
 
-    The nodes run in this process, with two links between every two nodes, encrypted with AES-256
+    The hosts run in this process, with two links between every two hosts, encrypted with AES-256
     and authenticated with SHA-256. A relay between them drops the packets of a cut link, as a
     failing network does; no root is needed. Link 0 is cut and mended, then link 1.
 
@@ -68,8 +74,8 @@ def demo(
     with --no-hedge, until the sender knows that the link is dead, as in the C library. No message
     may arrive twice or changed, and no host may become unreachable.
 
-    sent, delivered and lost count a message once for every node that is to get it.
-    failover_seconds is how long the slowest way from one node to another took to get over a cut:
+    sent, delivered and lost count a message once for every host that is to get it.
+    failover_seconds is how long the slowest way from one host to another took to get over a cut:
     where messages were lost, from the cut to the first message after the last lost one; else the
     longest pause between two arrivals, less the normal interval.
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import click
 import trio
@@ -18,6 +18,16 @@ _BY_SIGNAL: Final = 128
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class _HasCommandText(Protocol):
+    """An error whose message differs for users of commands."""
+
+    @property
+    def for_commands(self) -> str:
+        """The message."""
+        ...
 
 
 def run_until_signal(
@@ -46,6 +56,8 @@ def run_until_signal(
 
 def describe_error(error: BaseException) -> str:
     """Return the message of an error for people: without the errno, which is for programs."""
+    if isinstance(error, _HasCommandText):
+        return error.for_commands
     return str(error.args[0]) if isinstance(error, KnetError) else str(error)
 
 

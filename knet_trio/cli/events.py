@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+import trio
 from rich.console import Console
 from rich.text import Text
 
@@ -26,6 +30,9 @@ from knet_trio.control import (
 from knet_trio.control.codec import dump, to_json
 from knet_trio.control.records import EVENT_TYPES
 
+# Seconds without another data MTU after which one has settled.
+_SETTLING: Final = 1.0
+
 _NAMES = {kind: name for name, kind in EVENT_TYPES.items()}
 
 
@@ -38,8 +45,9 @@ _NAMES = {kind: name for name, kind in EVENT_TYPES.items()}
 def events(socket: Path | None, count: int | None, as_json: bool) -> None:
     r"""Print the events of the hosts and links of a running host, as they happen.
 
-    Each line has the time, the event and its reason. The command ends when the host ends, or with
-    Ctrl-C.
+    Each line has the time, the event and its reason. A first line on standard error names the host.
+    A data MTU is shown once it has not changed for a second. The command ends when the host ends,
+    or with Ctrl-C.
 
     \b
     Example:
@@ -57,20 +65,54 @@ async def _follow(
     client: ControlClient, *, console: Console, count: int | None, as_json: bool
 ) -> None:
     async with client.events() as events:
-        if sys.stdout.isatty():
-            # There may be no event for hours.
-            click.echo("waiting for events; end with Ctrl-C", err=True)
-        seen = 0
-        async for event in events:
+        # There may be no event for hours, and earlier ones are not shown.
+        if sys.stdout.isatty() or not as_json:
+            host = title_of(client.hello.host_id, client.hello.name or str(client.hello.host_id))
+            click.echo(f"watching {host}; end with Ctrl-C", err=True)
+        receive = events.receive
+        if not as_json:
+            receive = SettledEvents(receive, (await client.status()).data_mtu).receive
+        for _ in itertools.count() if count is None else range(count):
+            event = await receive()
             if as_json:
                 # A reader of a pipe gets each line at once.
                 print(dump(describe(event)), flush=True)
             else:
                 console.print(event_text(event), soft_wrap=True)
                 sys.stdout.flush()
-            seen += 1
-            if seen == count:
-                return
+
+
+class SettledEvents:
+    """Events for people, without data MTUs that only hold for a moment.
+
+    When a link comes up, the data MTU falls to the smallest one until the search for the path MTU
+    has ended. An event with a data MTU is held back, and returned if no other one follows within
+    ``_SETTLING`` seconds and the value is not the last one that was known.
+
+    Args:
+        receive: Returns the next event.
+        data_mtu: The data MTU at the beginning, in bytes.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[ControlEvent]], data_mtu: int) -> None:
+        self._receive = receive
+        self._known = data_mtu
+        self._held: DataMtuEvent | None = None
+        self._due = math.inf
+
+    async def receive(self) -> ControlEvent:
+        """Return the next event."""
+        while True:
+            with trio.move_on_at(self._due):
+                event = await self._receive()
+                if not isinstance(event, DataMtuEvent):
+                    return event
+                self._held, self._due = event, trio.current_time() + _SETTLING
+                continue
+            held, self._held, self._due = self._held, None, math.inf
+            if held is not None and held.data_mtu != self._known:
+                self._known = held.data_mtu
+                return held
 
 
 def describe(event: ControlEvent) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
@@ -15,8 +16,18 @@ from rich.text import Text
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
 from knet_trio.cli.ranges import NumberRange
 from knet_trio.cli.units import count_of, format_latency
-from knet_trio.control import ControlClient, HostPing, LinkPing
+from knet_trio.control import (
+    ControlClient,
+    ControlRequestError,
+    ErrorCode,
+    HostPing,
+    HostReport,
+    LinkPing,
+)
 from knet_trio.control.codec import dump
+
+# The number of hosts that an error names.
+_LISTED: Final = 8
 
 
 @attrs.define
@@ -25,7 +36,7 @@ class Trips:
 
     Attributes:
         last: The result of the last ping.
-        sent: The number of pings.
+        sent: The number of pings sent; a link that is down is not pinged.
         seconds: The round trips of the answered pings, in seconds.
     """
 
@@ -113,18 +124,25 @@ class Pinging:
             self._take(number, await client.ping(self._host, self._link))
 
     async def _find(self, client: ControlClient) -> str | int:
-        """Return the name of the host, or its id: a number that is no host's name."""
+        """Return the name of the host, or its id: a number that is no host's name.
+
+        Raises:
+            ControlRequestError: There is no such host.
+        """
         text = str(self._host)
-        if not text.isdecimal():
+        hosts = (await client.status()).hosts
+        if text in {host.name for host in hosts}:
             return text
-        names = {host.name for host in (await client.status()).hosts}
-        return text if text in names else int(text)
+        if text in {str(host.host_id) for host in hosts}:
+            return int(text)
+        raise ControlRequestError(ErrorCode.REFUSED, _describe_unknown(text, hosts))
 
     def _take(self, number: int, answer: HostPing) -> None:
         self._last = answer
         for link in answer.links:
             trips = self._trips.setdefault(link.link_id, Trips(link))
-            trips.sent += 1
+            if link.connected or link.answered:
+                trips.sent += 1
             trips.last = link
             if link.seconds is not None:
                 trips.seconds.append(link.seconds)
@@ -171,6 +189,8 @@ class Pinging:
         for link_id, trips in sorted(self._trips.items()):
             seconds = trips.seconds
             summary = f"link {link_id}: {len(seconds)} of {count_of(trips.sent, 'ping')} answered"
+            if not trips.sent:
+                summary = f"link {link_id}: down, not pinged"
             if seconds:
                 mean = sum(seconds) / len(seconds)
                 summary += (
@@ -180,6 +200,21 @@ class Pinging:
             if trips.last.in_use:
                 summary += "; messages go over it"
             self._console.print(Text(summary, "" if seconds else "bold red"), soft_wrap=True)
+
+
+def _describe_unknown(text: str, hosts: Sequence[HostReport]) -> str:
+    """Return the error for a host that there is not, with those that there are."""
+    if not hosts:
+        return f"there is no host {text!r}, nor any other: add it to the cluster file"
+    listed = ", ".join(
+        str(host.host_id) if host.name == str(host.host_id) else f"{host.host_id} ({host.name})"
+        for host in hosts[:_LISTED]
+    )
+    more = f" and {len(hosts) - _LISTED} more" if hosts[_LISTED:] else ""
+    return (
+        f"there is no host {text!r}: the running host has {listed}{more}; the cluster file has"
+        " their names and ids"
+    )
 
 
 def _line(number: int, link: LinkPing) -> Text:

@@ -174,7 +174,7 @@ def live_view(view: View) -> RenderableType:
         Text(view.phase, "bold red" if view.cut else "bold"),
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("node", justify="right")
+    table.add_column("host", justify="right")
     for link_id in range(LINKS):
         is_cut = link_id in view.cut
         table.add_column(
@@ -222,12 +222,12 @@ def _introduction(settings: Settings) -> list[str]:
     else:
         expected = f"{shared}, so messages over the cut link are lost until {known}, and no others."
     streaming = (
-        f"For {settings.seconds:g} s every node sends {settings.rate:g} messages a second to all"
+        f"For {settings.seconds:g} s every host sends {settings.rate:g} messages a second to all"
         " the others; meanwhile link 0 is cut and mended, then link 1."
     )
     return [
         (
-            f"{settings.nodes} nodes, {LINKS} links between each two, AES-256, SHA-256,"
+            f"{settings.nodes} hosts, {LINKS} links between each two, AES-256, SHA-256,"
             f" policy {policy.value}"
         ),
         streaming,
@@ -244,7 +244,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     facts = [
         (
             "sent",
-            (f"{result.sent} ({result.messages} messages to {count_of(others, 'node')} each)"),
+            (f"{result.sent} ({result.messages} messages to {count_of(others, 'host')} each)"),
         ),
         ("delivered", str(result.delivered)),
         ("lost", str(result.lost)),
@@ -273,7 +273,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         facts.append(
             (
                 "machine busy",
-                f"the nodes ran up to {result.late:.2f} s late, and so did their pongs",
+                f"the hosts ran up to {result.late:.2f} s late, and so did their pongs",
             )
         )
     return facts
@@ -288,5 +288,5 @@ def _cut_text(cut: CutResult) -> str:
 def _verdict(result: Result) -> str:
     failed = sum(not check.ok for check in result.checks)
     if not failed:
-        return "Everything that should hold held."
-    return f"{failed} of {len(result.checks)} things that should hold did not."
+        return "All expectations held."
+    return f"{failed} of {len(result.checks)} expectations did not hold."

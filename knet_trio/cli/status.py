@@ -48,7 +48,7 @@ _OTHER_LINES: Final = 6
     "--all",
     "everything",
     is_flag=True,
-    help="On a terminal, show all links even if they do not fit on the screen.",
+    help="Show all links even if they do not fit on the terminal, and streams that are idle.",
 )
 @json_option("one JSON object instead")
 def status(socket: Path | None, interval: float, everything: bool, as_json: bool) -> None:
@@ -109,7 +109,7 @@ def print_status(
         console: Where to print.
         now: The report.
         before: An earlier report, which the rates are computed from; None for no rates.
-        everything: Print all links even if a terminal has too few lines.
+        everything: Print all links even if a terminal has too few lines, and streams that are idle.
     """
     width = console.width if console.is_terminal else None
     summary = summarize(now)
@@ -117,7 +117,7 @@ def print_status(
         console.print(Text(line), soft_wrap=not console.is_terminal)
     rows = make_rows(now, before)
     table = LinkTable(rows, width)
-    drops, streams = list_drops(now), list_streams(now)
+    drops, streams = list_drops(now), list_streams(now, idle=everything)
     left: Sequence[LinkRow] = ()
     if console.is_terminal and not everything:
         streams = list_streams(now, STREAM_LINES, rest=": --all shows all")

@@ -25,8 +25,9 @@ from knet_trio.cluster.records import (
 from knet_trio.config import LIKELY_MILLISECONDS
 from knet_trio.errors import InvalidArgumentError
 
-# The most pairs of hosts without a link that are named one by one.
+# The most pairs of hosts without a link, and hosts that lack one, that are named one by one.
 _NAMED_PAIRS: Final = 10
+_NAMED_HOSTS: Final = 10
 
 
 class MistakeReport(Protocol):
@@ -67,6 +68,7 @@ class DraftHost:
         places: The positions of the id, the name and (by number) the links.
         key: The key of the host in messages.
         names: The file's own keys for these parts, where they differ.
+        without: The links that the file says the host does not have, by an empty address.
     """
 
     host_id: int | None
@@ -77,6 +79,7 @@ class DraftHost:
     places: Mapping[str | int, Position]
     key: str
     names: Mapping[str | int, str]
+    without: frozenset[int] = frozenset()
 
     def find_key(self, part: str | int) -> str:
         """Return the key of the id, the name or (by number) a link in messages."""
@@ -127,6 +130,7 @@ def check_hosts(
                 host.find_key("allow"),
             )
     _check_pairs(hosts, warn)
+    _check_missing_links(hosts, warn)
 
 
 def check_tap(tap: ClusterTap, hosts: list[DraftHost], report: Callable[[str, str], None]) -> None:
@@ -280,6 +284,34 @@ def _check_pairs(hosts: list[DraftHost], warn: MistakeReport) -> None:
             f"{total - _NAMED_PAIRS} more pairs of hosts never reach each other",
             other.place,
             other.key,
+        )
+
+
+def _check_missing_links(hosts: list[DraftHost], warn: MistakeReport) -> None:
+    """Warn of hosts that lack an address on a link that at least half of the hosts have."""
+    linked = [host for host in hosts if host.links]
+    counts = Counter(link_id for host in linked for link_id in host.links)
+    usual = sorted(link_id for link_id, count in counts.items() if 2 * count >= len(linked))
+    lacking = [
+        (host, missing)
+        for host in linked
+        if (missing := [one for one in usual if one not in host.links and one not in host.without])
+    ]
+    for host, missing in lacking[:_NAMED_HOSTS]:
+        name = f"host {host.host_id}" if host.name is None else host.name
+        listed = ", ".join(map(str, missing))
+        warn(
+            f"{name} has no address on link {listed}, which other hosts have: add it, as without it"
+            " no message between them and this host goes over that link",
+            host.place,
+            host.key,
+        )
+    if len(lacking) > _NAMED_HOSTS:
+        host, _ = lacking[_NAMED_HOSTS]
+        warn(
+            f"{len(lacking) - _NAMED_HOSTS} more hosts have no address on a link that others have",
+            host.place,
+            host.key,
         )
 
 

@@ -17,6 +17,19 @@ from knet_trio.errors import InvalidArgumentError
 _LOCALHOST: Final = "127.0.0.1"
 
 
+class UnclearHostError(InvalidArgumentError):
+    """It is not clear which host of a file this machine is.
+
+    Attributes:
+        for_commands: The message for users of commands, who have an option instead of an argument.
+    """
+
+    def __init__(self, why: str, hosts: list[ClusterHost]) -> None:
+        names = ", ".join(host.name for host in hosts)
+        super().__init__(f"{why}: choose one with host=: {names}")
+        self.for_commands: Final = f"{why}: choose one with --host: {names}"
+
+
 def find_own_host(cluster: Cluster, host: int | str | None = None) -> ClusterHost:
     """Return the host of the file that runs on this machine.
 
@@ -73,16 +86,8 @@ def _choose(cluster: Cluster, own: list[ClusterHost]) -> ClusterHost:
         return own[0]
     file = cluster.path or "the cluster"
     if own:
-        names = ", ".join(host.name for host in own)
-        raise InvalidArgumentError(
-            f"this machine has the addresses of several hosts of {file} ({names}): choose one with"
-            " --host, or host= of open_cluster"
-        )
-    names = ", ".join(host.name for host in cluster.hosts)
-    raise InvalidArgumentError(
-        f"this machine has no address of a host of {file}: choose one with --host, or host= of"
-        f" open_cluster: {names}"
-    )
+        raise UnclearHostError(f"this machine has the addresses of several hosts of {file}", own)
+    raise UnclearHostError(f"this machine has no address of a host of {file}", [*cluster.hosts])
 
 
 def has_address(address: Address) -> bool:

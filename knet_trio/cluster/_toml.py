@@ -363,6 +363,7 @@ class _TomlReader:
             places=places,
             key=_dotted(path),
             names=_LINK_NAMES,
+            without=self._find_empty(values["links"]),
         )
 
     def _read_links(
@@ -384,6 +385,11 @@ class _TomlReader:
             except InvalidArgumentError as error:
                 self._report((*path, link_id), str(error.args[0]))
         return ends
+
+    @staticmethod
+    def _find_empty(value: object) -> frozenset[int]:
+        elements = cast("list[object]", value) if isinstance(value, list) else []
+        return frozenset(number for number, element in enumerate(elements) if element == "")
 
     def _read_allow(self, path: KeyPath, value: object) -> Any:
         if value is None:

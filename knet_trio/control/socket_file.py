@@ -215,25 +215,38 @@ def _make_room(wanted: SocketFile, text: str) -> None:
             f"{path} exists and is not a socket: remove it, or use another path",
             errno=errno.EEXIST,
         )
-    with socket.socket(socket.AF_UNIX, wanted.kind) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(text)
-            by = f"process {peer_of(probe).pid}"
-        except ConnectionRefusedError:
-            os.unlink(text)
-            return
-        except OSError as error:
-            # EAGAIN: the backlog of its listener is full. EPROTOTYPE: the socket is of another
-            # type.
-            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
-                raise
-            by = "another program"
+    try:
+        by = _find_listener(text, wanted.kind)
+    except ConnectionRefusedError:
+        os.unlink(text)
+        return
     raise wanted.error(
         f"{by} already serves {path}: check whether this host is running already, or use another"
         " path",
         errno=errno.EADDRINUSE,
     )
+
+
+def find_listener(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> str | None:
+    """Return the program that listens at ``path``, in words; None if none does or may be asked."""
+    try:
+        return _find_listener(str(path), kind)
+    except OSError:
+        return None
+
+
+def _find_listener(text: str, kind: socket.SocketKind) -> str:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(text)
+        except OSError as error:
+            # EAGAIN: the backlog of its listener is full. EPROTOTYPE: the socket is of another
+            # type.
+            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
+                raise
+            return "another program"
+        return f"process {peer_of(probe).pid}"
 
 
 def _remove(text: str, made: os.stat_result) -> None:

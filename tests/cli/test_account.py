@@ -159,19 +159,19 @@ def test_a_cut_that_goes_unnoticed_and_a_host_out_of_reach_are_not_right() -> No
     cut = cut_at(2.05, 3.05, 4.05)
     del cut.dead_at[HERE]
     ledger.cuts.append(cut)
-    gone = ("node 1: host 2 is unreachable", "node 2: host 1 is unreachable")
+    gone = ("host 1: host 2 is unreachable", "host 2: host 1 is unreachable")
     outcome = result(ledger, LinkPolicy.ACTIVE, unreachable=gone)
     assert outcome.checks[-1].detail == f"2 times not, first {gone[0]}"
     assert outcome.cuts[0].known_dead is None
     assert failed(outcome) == [
-        "every node finds a cut link dead, and up once mended",
+        "every host finds a cut link dead, and up once mended",
         "every host stays reachable all along",
     ]
 
 
 def test_silence_is_not_right() -> None:
     outcome = result(Ledger([1, 2], INTERVAL), LinkPolicy.ACTIVE)
-    assert failed(outcome) == ["every node hears every other"]
+    assert failed(outcome) == ["every host hears every other"]
     assert outcome.latency_max == 0
 
 
@@ -188,7 +188,7 @@ def test_what_does_not_hold_is_the_exit_status(monkeypatch: pytest.MonkeyPatch) 
     assert "FAILED  nothing is lost (1 of 200 messages lost)" in done.output
     assert "up to 1.50 s late" in done.output
     assert "duplicate: 7" in done.output
-    assert "1 of 6 things that should hold did not." in done.output
+    assert "1 of 6 expectations did not hold." in done.output
 
 
 def test_messages_differ_in_size_and_some_need_several_packets() -> None:

@@ -67,7 +67,7 @@ def test_active_loses_nothing() -> None:
 
 
 def test_passive_shows_the_gap_until_the_cut_is_known() -> None:
-    result = run_demo("--seconds", "3", "--nodes", "2", "--policy", "passive", "--no-hedge")
+    result = run_demo("--seconds", "3", "--hosts", "2", "--policy", "passive", "--no-hedge")
     assert result["hedge"] is False
     first, second = result["cuts"]
     # Link 0 carries all while it is up, so only its cut can lose anything, and must.
@@ -96,7 +96,7 @@ def test_round_robin_loses_some_in_both_cuts_as_plain_lines() -> None:
     assert len(lost) == 2
     assert all(map(int, lost))
     assert "FAILED" not in done.stdout
-    assert done.stdout.endswith("Everything that should hold held.\n")
+    assert done.stdout.endswith("All expectations held.\n")
 
 
 def test_a_terminal_gets_a_live_table() -> None:
@@ -116,10 +116,10 @@ def test_a_terminal_gets_a_live_table() -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert status == 0, text
     assert "\x1b[" in screen
-    assert re.search(r"node +link 0, cut +link 1 +sent +received +lost +latency +MTU", text)
+    assert re.search(r"host +link 0, cut +link 1 +sent +received +lost +latency +MTU", text)
     # Which of them it shows when depends on how busy the machine is.
     assert re.search(r"1 +(up|down)\b.* (up|down)\b", text)
-    assert "Everything that should hold held." in text
+    assert "All expectations held." in text
     # The cursor, hidden while the table is live, is back.
     assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l") >= 0
 
@@ -253,6 +253,16 @@ def test_help_tells_the_options_and_what_is_measured() -> None:
         "failover_seconds",
     ):
         assert word in done.stdout
+
+
+def test_a_mistyped_command_gets_the_nearest_one() -> None:
+    done = run("statsu")
+    assert done.returncode == 2
+    assert "No such command 'statsu': did you mean status?" in done.stderr
+    done = run("xyzzy")
+    assert done.returncode == 2
+    assert "No such command 'xyzzy'." in done.stderr
+    assert "did you mean" not in done.stderr
 
 
 def test_version() -> None:

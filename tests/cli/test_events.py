@@ -8,13 +8,23 @@ import subprocess
 from pathlib import Path
 
 import trio
+from trio.testing import MockClock
 
-from knet_trio.cli.events import event_text
-from knet_trio.control import ChannelEvent, DataMtuEvent, HostEvent, LinkEvent, MissedEvents
+from knet_trio.cli.events import SettledEvents, event_text
+from knet_trio.control import (
+    ChannelEvent,
+    ControlEvent,
+    DataMtuEvent,
+    HostEvent,
+    LinkEvent,
+    MissedEvents,
+)
 from tests.cli.commands import COMMAND, environment, run, socket_of, started
 from tests.cli.test_status import read_screen
 from tests.cluster import PATIENCE
 from tests.control.serving import Served, open_served
+
+WATCHING = b"watching host 1; end with Ctrl-C\n"
 
 
 async def toggle(served: Served) -> None:
@@ -28,7 +38,7 @@ async def test_events_are_lines_with_time_and_reason(tmp_path: Path) -> None:
     async with open_served(tmp_path) as served, trio.open_nursery() as nursery:
         nursery.start_soon(toggle, served)
         done = await run("events", "--count", 4, *socket_of(served.path))
-        assert (done.status, done.errors) == (0, "")
+        assert (done.status, done.errors) == (0, "watching host 1; end with Ctrl-C\n")
         lines = done.output.splitlines()
         assert len(lines) == 4
         assert all(line[:4].isdigit() for line in lines)
@@ -38,8 +48,8 @@ async def test_events_are_lines_with_time_and_reason(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_on_a_terminal_it_says_that_it_waits(tmp_path: Path) -> None:
-    async with open_served(tmp_path) as served, trio.open_nursery() as nursery:
+async def test_it_begins_with_the_host(tmp_path: Path) -> None:
+    async with open_served(tmp_path, name="me") as served, trio.open_nursery() as nursery:
         nursery.start_soon(toggle, served)
         ours, theirs = pty.openpty()
         process = await trio.to_thread.run_sync(
@@ -57,7 +67,7 @@ async def test_on_a_terminal_it_says_that_it_waits(tmp_path: Path) -> None:
         finally:
             os.close(ours)
         assert process.returncode == 0
-        assert screen.startswith("waiting for events; end with Ctrl-C")
+        assert screen.startswith("watching host 1 (me); end with Ctrl-C")
         nursery.cancel_scope.cancel()
 
 
@@ -94,11 +104,13 @@ async def test_it_ends_with_the_host_by_a_signal_or_when_nobody_reads(tmp_path: 
                     assert await process.stdout.receive_some()
                     await process.stdout.aclose()
                     assert await process.wait() == 1
-                    assert await process.stderr.receive_some() == b""
+                    errors = b"".join([part async for part in process.stderr])
+                    assert errors == WATCHING
             last = await nursery.start(listen, served)
             toggling.cancel()
         with trio.fail_after(PATIENCE):
-            assert await last() == (3, b"knet-trio: the program has closed the connection\n")
+            lost = b"knet-trio: the program has closed the connection\n"
+            assert await last() == (3, WATCHING + lost)
         nursery.cancel_scope.cancel()
 
 
@@ -121,6 +133,22 @@ async def listen(served: Served, task_status: trio.TaskStatus[object]) -> None:
         errors = b"".join([part async for part in process.stderr])
         outcome.append((await process.wait(), errors))
         ended.set()
+
+
+async def test_a_data_mtu_is_shown_once_it_has_settled(autojump_clock: MockClock) -> None:
+    send, receive = trio.open_memory_channel[ControlEvent](8)
+    settled = SettledEvents(receive.receive, 1397)
+    host = HostEvent(time=0, host_id=2, host_name="b", reachable=True, reason="")
+    for data_mtu in (421, 1397):
+        send.send_nowait(DataMtuEvent(time=0, data_mtu=data_mtu))
+        send.send_nowait(host)
+        assert await settled.receive() == host
+    with trio.move_on_after(60) as nothing_new:
+        await settled.receive()
+    assert nothing_new.cancelled_caught
+    for data_mtu in (421, 1200):
+        send.send_nowait(DataMtuEvent(time=0, data_mtu=data_mtu))
+    assert await settled.receive() == DataMtuEvent(time=0, data_mtu=1200)
 
 
 def said(event: LinkEvent | HostEvent | DataMtuEvent | ChannelEvent | MissedEvents) -> str:

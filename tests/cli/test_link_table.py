@@ -8,13 +8,14 @@ from knet_trio.cli.link_table import (
     fit,
     is_all_up,
     list_drops,
+    list_streams,
     make_rows,
     mood_of,
     summarize,
 )
 from knet_trio.cli.names import name_of, title_of
 from knet_trio.control import KeyChangeReport
-from tests.cli.reports import down, handle, host, link
+from tests.cli.reports import down, handle, host, link, streams
 
 REPORT = handle(
     host(2, link(0), down(1), name="beta"),
@@ -41,6 +42,20 @@ def test_names_have_their_ids_unless_they_are_those() -> None:
     assert name_of(host(2)) == "2"
     assert title_of(2, "beta") == "host 2 (beta)"
     assert title_of(2, "2") == "host 2"
+
+
+def test_a_host_without_a_key_says_so() -> None:
+    clear = handle(host(2, link()), encrypted=False)
+    assert summarize(clear)[1].startswith("packets are not encrypted: there is no key, so anybody")
+    assert len(summarize(handle(host(2, link())))) == 1
+    assert len(summarize(handle(host(2, link(src="127.0.0.1:5405")), encrypted=False))) == 1
+
+
+def test_streams_that_carry_nothing_are_not_shown() -> None:
+    idle = handle(host(2, link(), streams=(streams(31, open=0), streams(7))))
+    (line,) = list_streams(idle)
+    assert "channel 7" in line
+    assert len(list_streams(idle, idle=True)) == 2
 
 
 def test_everything_is_up_if_hosts_are_reached_and_links_that_are_wanted_carry_data() -> None:

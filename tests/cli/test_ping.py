@@ -40,7 +40,7 @@ async def test_one_link_is_down(tmp_path: Path) -> None:
         said = json.loads(done.output)
         assert (said["host_id"], said["name"], said["ok"]) == (2, "beta", False)
         off, up = said["links"]
-        assert (off["link_id"], off["sent"], off["answered"]) == (0, 2, 0)
+        assert (off["link_id"], off["sent"], off["answered"]) == (0, 0, 0)
         assert (off["connected"], off["in_use"], off["mean"]) == (False, False, None)
         assert off["reason"] == "it was disabled here"
         assert (up["link_id"], up["sent"], up["answered"], up["in_use"]) == (1, 2, 2, True)
@@ -49,18 +49,27 @@ async def test_one_link_is_down(tmp_path: Path) -> None:
         done = await run("ping", "beta", "--link", 1, "--count", 1, *socket_of(path))
         assert done.status == 0
         assert "link 0" not in done.output
+        done = await run("ping", "beta", "--link", 0, "--count", 1, *socket_of(path))
+        assert done.status == 1
+        assert (
+            done.output == "   1  link 0  down: it was disabled here\n\nlink 0: down, not pinged\n"
+        )
 
 
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     async with open_served(tmp_path) as served:
         for arguments, reason in (
-            (("nobody",), "the handle has no host called 'nobody'"),
-            (("77",), "no host 77"),
+            (
+                ("nobody",),
+                "there is no host 'nobody': the running host has 1 (me);",
+            ),
+            (("77",), "there is no host '77': the running host has 1 (me);"),
             (("me", "--link", "3"), "host 1 has no link 3; of those it has: 0"),
         ):
             done = await run("ping", *arguments, *socket_of(served.path))
             assert (done.status, done.output) == (2, "")
             assert reason in done.errors
+            assert "add_host" not in done.errors
         await served.link.remove()
         done = await run("ping", "me", "--count", 1, *socket_of(served.path))
         assert (done.status, done.output) == (1, "\nme has no links\n")

@@ -407,6 +407,27 @@ def test_timers_in_milliseconds_are_warned_of(tmp_path: Path) -> None:
     )
 
 
+def test_a_host_without_an_address_that_others_have_is_warned_of(tmp_path: Path) -> None:
+    lacking = LAB.replace('"10.0.0.2", "10.1.0.2"', '"10.0.0.2"')
+    assert lacking != LAB
+    (warning,) = load_cluster(write_file(tmp_path, lacking)).warnings
+    assert (warning.line, warning.key) == (13, "hosts[1]")
+    assert warning.text.startswith("beta has no address on link 1, which other hosts have")
+    # An empty address is no oversight, and neither is a link that few have.
+    meant = LAB.replace('"10.0.0.2", "10.1.0.2"', '"10.0.0.2", ""')
+    assert load_cluster(write_file(tmp_path, meant)).warnings == ()
+    hosts = "".join(f"[[hosts]]\nid = {n}\nlinks = ['10.0.0.{n}']\n" for n in (3, 4, 5))
+    assert load_cluster(write_file(tmp_path, LAB + hosts)).warnings == ()
+    second = ", 'dynamic'"
+    hosts = "".join(
+        f"[[hosts]]\nid = {n}\nlinks = ['10.0.0.{n}'{second * (n % 2)}]\n" for n in range(1, 41)
+    )
+    text = f"[cluster]\nkey_file = 'lab.key'\n{hosts}"
+    warnings = load_cluster(write_file(tmp_path, text)).warnings
+    assert len(warnings) == 11
+    assert warnings[10].text == "10 more hosts have no address on a link that others have"
+
+
 def test_of_many_pairs_without_a_link_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
     """A hub, and hosts whose addresses are learnt: millions of pairs take no time and memory."""
     hosts = "".join(f"[[hosts]]\nid = {n}\nlinks = ['dynamic']\n" for n in range(10, 1010))

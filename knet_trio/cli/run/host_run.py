@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from traceback import clear_frames
 from typing import Any, Final
 
@@ -11,21 +12,26 @@ import attrs
 import trio
 
 from knet_trio import Handle, InvalidArgumentError
+from knet_trio._state.turns import Turns
 from knet_trio.cli.ending import describe_error
 from knet_trio.cli.names import title_of
 from knet_trio.cli.run.links_up import LinksUp
 from knet_trio.cli.run.log import LOGGER
-from knet_trio.cli.run.parts import EXPECTED, ControlActions, plan_parts
+from knet_trio.cli.run.parts import EXPECTED, ControlActions, find_control_path, plan_parts
 from knet_trio.cli.run.supervisor import Supervisor
 from knet_trio.cli.run.swapping import Parts
 from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
+    ClusterHost,
     get_cluster,
     load_cluster,
     open_cluster,
     reload,
 )
+from knet_trio.cluster._own_host import find_own_host_in_turns
+from knet_trio.control import ControlSocketError
+from knet_trio.control.socket_file import find_listener
 from knet_trio.rekeying import serve_rekeying
 
 SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -115,7 +121,10 @@ class HostRun:
             return
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
-        opening = open_cluster(cluster, host=self._host)
+        me = await find_own_host_in_turns(cluster, self._host, Turns())
+        _check_not_running(cluster, me)
+        _warn_without_key(cluster, me)
+        opening = open_cluster(cluster, host=me.host_id)
         # The cluster has a key, which this frame must not keep.
         del cluster
         async with (
@@ -197,6 +206,7 @@ class HostRun:
         cluster = await _load(self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
+        _warn_without_key(cluster, cluster.get_host(handle.host_id))
         before = get_cluster(handle).service_channel
         async with parts.swapped(plan_parts(handle, cluster, actions)):
             # The parts are started first, so that their errors come before links change.
@@ -209,6 +219,33 @@ class HostRun:
 async def _load(file: str) -> Cluster:
     """Load a file in a thread, which is abandoned when cancelled: a resolver may not answer."""
     return await trio.to_thread.run_sync(load_cluster, file, abandon_on_cancel=True)
+
+
+def _check_not_running(cluster: Cluster, me: ClusterHost) -> None:
+    """Raise if another process serves this host: its error names the reason, not a port in use.
+
+    Raises:
+        ControlSocketError: Another process serves the control socket of this host.
+    """
+    path = find_control_path(cluster, me.host_id)
+    by = None if path is None else find_listener(path)
+    if by is not None:
+        raise ControlSocketError(
+            f"{title_of(me.host_id, me.name)} seems to be running already: {by} already serves"
+            f" {path}: stop it first, or give this host another socket in [control]"
+        )
+
+
+def _warn_without_key(cluster: Cluster, me: ClusterHost) -> None:
+    """Log a warning if there is no key, and other machines can send to this host."""
+    if cluster.crypto is None and not all(
+        link.address is not None and ip_address(link.address.host.partition("%")[0]).is_loopback
+        for link in me.links
+    ):
+        LOGGER.warning(
+            "packets are not encrypted: there is no key_file, so anybody who can send to these"
+            " ports is a member; knet-trio keygen makes a key"
+        )
 
 
 def _log_failure(error: BaseException) -> None:

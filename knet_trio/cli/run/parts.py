@@ -133,9 +133,10 @@ def plan_parts(handle: Handle, cluster: Cluster, actions: ControlActions) -> dic
         )
     if cluster.metrics is not None:
         parts.append(_plan_metrics(handle, cluster.metrics))
-    path = cluster.control.get_socket(handle.host_id) or find_control_place(cluster, handle.host_id)
+    path = find_control_path(cluster, handle.host_id)
     if path is not None:
-        parts.append(_plan_control(handle, path, actions))
+        names = {host.host_id: host.name for host in cluster.hosts}
+        parts.append(_plan_control(handle, names.get(handle.host_id, ""), path, actions))
     return {part.key: part for part in parts}
 
 
@@ -170,11 +171,23 @@ def _plan_metrics(handle: Handle, wanted: ClusterMetrics) -> HostPart:
     return HostPart("metrics", title, wanted, opening)
 
 
-def _plan_control(handle: Handle, path: Path, actions: ControlActions) -> HostPart:
-    opening = partial(serve_control, handle, path, rekey=actions.rekey, reload=actions.reload)
+def _plan_control(handle: Handle, name: str, path: Path, actions: ControlActions) -> HostPart:
+    opening = partial(
+        serve_control,
+        handle,
+        path,
+        rekey=actions.rekey,
+        reload=actions.reload,
+        name=name,
+    )
     title = f"the control socket {path}"
     # A client that asked for the reload gets its answer over the old socket.
     return HostPart("control", title, path, opening, has_successor_beside=True, linger=1.0)
+
+
+def find_control_path(cluster: Cluster, host_id: int) -> Path | None:
+    """Return the path of the control socket of a host, None if there is no directory for it."""
+    return cluster.control.get_socket(host_id) or find_control_place(cluster, host_id)
 
 
 def find_control_place(cluster: Cluster, host_id: int) -> Path | None:

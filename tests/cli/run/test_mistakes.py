@@ -59,6 +59,8 @@ def test_the_host_is_not_known(lab: Lab, capfd: pytest.CaptureFixture[str]) -> N
     assert status == 2
     status, said = mistake(capfd, lab.path)
     assert "this machine has the addresses of several hosts" in said
+    assert "choose one with --host: alpha, beta" in said
+    assert "host=" not in said
     assert status == 2
     lab.write(lab.text.replace("127.0.0.", "203.0.113."))
     status, said = mistake(capfd, lab.path)
@@ -71,10 +73,25 @@ def test_the_control_socket_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str
         other.bind(str(lab.control(1)))
         other.listen()
         status, said = mistake(capfd, lab.path, "--host", "alpha")
-    assert f"serves {lab.control(1)}: check whether this host is running already" in said
+    running = f"host 1 (alpha) seems to be running already: process {os.getpid()} already serves"
+    assert f"{running} {lab.control(1)}: stop it first" in said
     assert status == 3
-    # What was open before that is gone.
     assert not lab.channel(1).exists()
+
+
+def test_there_is_no_key(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    text = lab.text.replace('key_file = "lab.key"\n', "")
+    said = (
+        "warning  packets are not encrypted: there is no key_file, so anybody who can send to these"
+    )
+    for address, warns in (("127.0.0.1", False), ("203.0.113.1", True)):
+        # Something else is wrong too, so that the command ends.
+        lab.write(
+            text.replace('"127.0.0.1"', f'"{address}"') + "[metrics]\nlisten = '192.0.2.1:1'\n"
+        )
+        with pytest.raises(SystemExit):
+            run.main([str(lab.path), "--host", "alpha"], prog_name="knet-trio run")
+        assert (said in capfd.readouterr().err) is warns
 
 
 def test_a_port_is_in_use(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
