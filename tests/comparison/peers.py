@@ -19,6 +19,7 @@ import trio
 import zmq
 
 from knet_trio import Channel, LinkPolicy, open_handle
+from knet_trio.cli.bench.namespaces import VethPair
 from tests.comparison.message import (
     PING,
     PORT,
@@ -41,7 +42,7 @@ MILLISECONDS: Final = 1000
 
 def address(side: int, link: int) -> str:
     """Return the address of a side, 1 or 2, on a link."""
-    return f"10.88.{link}.{side}"
+    return VethPair.v4(side - 1, link)
 
 
 async def run_knet_trio(role: str, seconds: float, policy: LinkPolicy) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.comparison.__main__ import LATE, judge, show
+from tests.comparison.__main__ import LATE, judge, measure, show
 from tests.comparison.message import INTERVAL
 
 CUT = 10.0
@@ -34,3 +34,8 @@ def test_what_came_before_the_cut_is_no_sign_of_life() -> None:
     outcome = judge([(9.99, 12.0)], CUT, ENDS)
     assert (outcome.again, outcome.lost) == (math.inf, 1)
     assert show(outcome) == "never | 100 % | 0 %"
+
+
+async def test_a_cut_is_measured() -> None:
+    outcome = await measure("knet_trio, active", "interface-down", 0.0, 2.0)
+    assert outcome.again < 2
