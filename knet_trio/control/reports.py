@@ -65,7 +65,7 @@ def report_handle(handle: Handle) -> HandleReport:
         reconnect_interval=handle.reconnect_interval,
         drops={cause.value: count for cause, count in drops.items() if count},
         key_change=find_key_change(handle),
-        encrypted=handle.diagnose().encrypted,
+        encrypted=handle.crypto_in_use != 0,
         hosts=(),
     )
 
