@@ -15,7 +15,7 @@ from knet_trio._core.admission import LinkPhase
 from knet_trio._core.liveness import PongOutcome
 from knet_trio._core.onwire import Ping
 from knet_trio._core.sizes import MAX_ONWIRE, PathSizes
-from knet_trio._logs.names import LogSubsystem
+from knet_trio._logs.names import LogLevel, LogSubsystem
 from knet_trio._state.asked_pings import AskedPings
 from knet_trio._state.context import Context
 from knet_trio._state.control_output import ControlOutput
@@ -26,6 +26,7 @@ from knet_trio._state.link import LinkState
 from knet_trio._state.link_address import Challenged, LinkAddress
 from knet_trio._state.link_sender import LinkSender
 from knet_trio._state.path_mtu import PathMtu
+from knet_trio._state.refusals import LOG_LINES
 from knet_trio._state.send_lane import SendLane
 from knet_trio._state.send_socket import SendSocket
 from knet_trio._state.trust import HostTrust
@@ -196,7 +197,12 @@ class NetworkLinkState(LinkState):
         if self.connected.is_on or not self.enabled:
             return self.reason
         counters = self.counters
-        found = [(drop.at, str(drop)) for drop in counters.last_drops.values()]
+        # What is only logged for debugging follows from the state of the link, and is no fault.
+        found = [
+            (drop.at, str(drop))
+            for cause, drop in counters.last_drops.items()
+            if LOG_LINES[cause].level is not LogLevel.DEBUG
+        ]
         if counters.trouble is not None:
             found.append((counters.trouble.at, counters.trouble.what))
         at, last_fault = max(found, default=(-math.inf, ""))

@@ -645,6 +645,9 @@ class TestControl:
         assert link.status().reason == (
             f"{reason}; last fault: a copy of an earlier ping from {address(2)} is refused"
         )
+        # That is no fault, but follows from the state of the link.
+        world.context.refuse(DropCause.PEER_UNREACHABLE, link=link)
+        assert link.status().reason.endswith("is refused")
         world.bring_up(link)
         assert link.status().reason == "the peer answers pings"
         await trio.sleep(1)
