@@ -256,7 +256,7 @@ class LinkConfig:
     high_priority: bool = attrs.field(default=False, validator=_check_boolean)
 
     def find_fault(self) -> str | None:
-        """Return what is hardly meant with the settings, each of them valid; None if nothing."""
+        """Return a probable mistake in the settings, each of them valid; None if there is none."""
         for name, seconds in (
             ("ping_interval", self.ping_interval),
             ("pong_timeout", self.pong_timeout),

@@ -108,6 +108,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def count_of(number: int, what: str) -> str:
+    """Return a number with its noun, for texts: ``1 link``, ``2 links``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def is_integer(value: object) -> TypeGuard[int]:
     """Return whether ``value`` is an integer other than True and False."""
     return isinstance(value, int) and not isinstance(value, bool)

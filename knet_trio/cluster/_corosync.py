@@ -110,7 +110,12 @@ class _CorosyncReader:
                     interface.place,
                     "totem.interface",
                 )
-        check_links(used, lambda link_id: self._find_link(interfaces, link_id), self._warnings)
+        check_links(
+            used,
+            lambda link_id: self._find_link(interfaces, link_id),
+            self._warnings,
+            in_seconds=False,
+        )
         crypto = self._read_crypto()
         change = self._key_change
         return Cluster(

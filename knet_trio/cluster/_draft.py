@@ -23,7 +23,7 @@ from knet_trio.cluster.records import (
     HostLink,
 )
 from knet_trio.config import LIKELY_MILLISECONDS
-from knet_trio.errors import InvalidArgumentError
+from knet_trio.errors import InvalidArgumentError, count_of
 
 # The most pairs of hosts without a link, and hosts that lack one, that are named one by one.
 _NAMED_PAIRS: Final = 10
@@ -299,17 +299,18 @@ def _check_missing_links(hosts: list[DraftHost], warn: MistakeReport) -> None:
     ]
     for host, missing in lacking[:_NAMED_HOSTS]:
         name = f"host {host.host_id}" if host.name is None else host.name
-        listed = ", ".join(map(str, missing))
+        listed = f"link{'s'[: len(missing) - 1]} {', '.join(map(str, missing))}"
         warn(
-            f"{name} has no address on link {listed}, which other hosts have: add it, as without it"
-            " no message between them and this host goes over that link",
+            f"{name} has no address on {listed}, unlike other hosts: add it, or no message to or"
+            " from this host goes over that link",
             host.place,
             host.key,
         )
     if len(lacking) > _NAMED_HOSTS:
         host, _ = lacking[_NAMED_HOSTS]
         warn(
-            f"{len(lacking) - _NAMED_HOSTS} more hosts have no address on a link that others have",
+            f"{count_of(len(lacking) - _NAMED_HOSTS, 'more host')} without an address on a link"
+            " that others have",
             host.place,
             host.key,
         )
@@ -333,15 +334,26 @@ def _are_apart(one: _Ends, other: _Ends) -> bool:
 
 
 def check_links(
-    links: tuple[ClusterLink, ...], find: Callable[[int], tuple[Position, str]], warn: MistakeReport
+    links: tuple[ClusterLink, ...],
+    find: Callable[[int], tuple[Position, str]],
+    warn: MistakeReport,
+    *,
+    in_seconds: bool,
 ) -> None:
-    """Warn of settings of a link that contradict each other, or are hardly meant."""
+    """Warn of settings of a link that contradict each other, or are probably mistakes.
+
+    Args:
+        links: The links.
+        find: Returns the position and the key of a link in messages.
+        warn: Reports a warning.
+        in_seconds: True if the file has the timers in seconds, so that milliseconds are a mistake.
+    """
     for link in links:
         for name, seconds in (
             ("ping interval", link.ping_interval),
             ("pong timeout", link.pong_timeout),
         ):
-            if seconds >= LIKELY_MILLISECONDS:
+            if in_seconds and seconds >= LIKELY_MILLISECONDS:
                 place, key = find(link.link_id)
                 warn(
                     f"the {name} of link {link.link_id} is {seconds:g} s: give seconds, not"

@@ -94,7 +94,7 @@ class _TomlReader:
         )
         self._check_ports(port, used)
         check_hosts(hosts, self.notes, self._warnings, has_key=common["key_file"] is not None)
-        check_links(used, self._find_link, self._warnings)
+        check_links(used, self._find_link, self._warnings, in_seconds=True)
         tap, channels = self._read_channels(common)
         if tap is not None:
             check_tap(tap, hosts, lambda text, key: self._report(("tap", key), text))

@@ -226,3 +226,11 @@ def test_what_stands_in_the_wrong_place_is_warned_of(tmp_path: Path) -> None:
     assert "did you mean interface?" in found[0].text
     assert "there are none" in found[1].text
     assert "this key is outside any section" in found[2].text
+
+
+def test_its_timers_are_in_milliseconds(tmp_path: Path) -> None:
+    write_key(tmp_path / "authkey")
+    text = FILE.replace("cluster_name: lab", "token: 900000")
+    cluster = load(tmp_path, text)
+    assert cluster.links[0].pong_timeout >= 100
+    assert cluster.warnings == ()

@@ -412,7 +412,7 @@ def test_a_host_without_an_address_that_others_have_is_warned_of(tmp_path: Path)
     assert lacking != LAB
     (warning,) = load_cluster(write_file(tmp_path, lacking)).warnings
     assert (warning.line, warning.key) == (13, "hosts[1]")
-    assert warning.text.startswith("beta has no address on link 1, which other hosts have")
+    assert warning.text.startswith("beta has no address on link 1, unlike other hosts: add it")
     # An empty address is no oversight, and neither is a link that few have.
     meant = LAB.replace('"10.0.0.2", "10.1.0.2"', '"10.0.0.2", ""')
     assert load_cluster(write_file(tmp_path, meant)).warnings == ()
@@ -425,7 +425,7 @@ def test_a_host_without_an_address_that_others_have_is_warned_of(tmp_path: Path)
     text = f"[cluster]\nkey_file = 'lab.key'\n{hosts}"
     warnings = load_cluster(write_file(tmp_path, text)).warnings
     assert len(warnings) == 11
-    assert warnings[10].text == "10 more hosts have no address on a link that others have"
+    assert warnings[10].text == "10 more hosts without an address on a link that others have"
 
 
 def test_of_many_pairs_without_a_link_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
