@@ -206,11 +206,11 @@ class HostRun:
         cluster = await _load(self._file)
         for warning in cluster.warnings:
             LOGGER.warning("%s", warning.describe(self._file))
-        _warn_without_key(cluster, cluster.get_host(handle.host_id))
         before = get_cluster(handle).service_channel
         async with parts.swapped(plan_parts(handle, cluster, actions)):
             # The parts are started first, so that their errors come before links change.
             reloaded = await reload(handle, cluster)
+        _warn_without_key(cluster, cluster.get_host(handle.host_id))
         if cluster.service_channel != before:
             LOGGER.warning("service_channel has changed: restart this host to use the new one")
         return [str(change) for change in reloaded.changes]
