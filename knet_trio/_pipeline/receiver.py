@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, cast
 
 from knet_trio._core.admission import PacketKind, is_possible
@@ -28,9 +29,7 @@ from knet_trio._core.onwire import (
     PING_SIZE,
     Data,
     decode_untrusted,
-    is_likely_sealed_untrusted,
     read_data_untrusted,
-    read_link_untrusted,
 )
 from knet_trio._core.runs import (
     DataRun,
@@ -43,7 +42,7 @@ from knet_trio._pipeline.decompression import Decompression
 from knet_trio._pipeline.delivery import Delivery
 from knet_trio._pipeline.receive_lanes import ReceiveLanes
 from knet_trio._pipeline.receive_work import CLEAR_SHARE, DATA, count_clear_train, share_of_sealed
-from knet_trio._state.admit import admit, refuse_host, refuse_link
+from knet_trio._state.admit import admit, refuse_host, refuse_packet
 from knet_trio._state.channel_queue import ChannelQueue
 from knet_trio._state.control import (
     receive_connection,
@@ -51,7 +50,7 @@ from knet_trio._state.control import (
     receive_scheduled,
     receive_troubles,
 )
-from knet_trio._state.counters import LARGEST_UNOPENED, Kind, Unopened
+from knet_trio._state.counters import Kind
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
@@ -82,9 +81,6 @@ seconds. While a queue is less than half full, readers get no more time than the
 with more, the socket would become full and lose pings too."""
 
 
-_SEALED: Final = "most likely its sender encrypts packets, and this host has no key: set crypto"
-
-
 class Receiver:
     """Receives the packets of one handle.
 
@@ -97,6 +93,7 @@ class Receiver:
         self._context = handle.context
         self._turns = handle.context.turns
         self._decompression = Decompression(handle.context)
+        self._refuse = partial(refuse_packet, handle)
         self._aead = AeadOpening(handle, self._refuse)
         self.channels: dict[int, ChannelQueue] = {}
         self._delivery = Delivery(handle, self.channels)
@@ -472,22 +469,6 @@ class Receiver:
                 DropCause.IMPOSSIBLE_SOURCE, source, times=packets, key=host.host_id
             )
         return None
-
-    def _refuse(self, error: PacketError, packet: bytes, source: Address) -> None:
-        """Count a datagram that is not a valid packet, on its link if that is known."""
-        why = error.args[0]
-        link = self._handle.by_address.get(source)
-        if error.cause is DropCause.UNKNOWN_LINK:
-            refuse_link(self._handle, *read_link_untrusted(packet), source)
-            return
-        topic = None
-        if not self._context.crypto.is_set and is_likely_sealed_untrusted(packet):
-            # Its bytes are noise, which fails in several ways.
-            why = topic = _SEALED
-        self._context.refuse(error.cause, source, why, link=link, topic=topic)
-        if len(packet) <= LARGEST_UNOPENED:
-            counters = self._context.counters if link is None else link.counters
-            counters.unopened = Unopened(packet, source, self._context.now(), error.cause)
 
     # 4 and 5. Into the lane of the host, or past it.
 

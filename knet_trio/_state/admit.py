@@ -14,17 +14,21 @@ from knet_trio._core.admission import (
     Situation,
     is_possible,
 )
+from knet_trio._core.onwire import is_likely_sealed_untrusted, read_link_untrusted
 from knet_trio._state.context import Context
+from knet_trio._state.counters import LARGEST_UNOPENED, Unopened
 from knet_trio._state.destinations import list_hosts
 from knet_trio._state.handle import HandleState
 from knet_trio._state.host import HostState
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio.address import Address
-from knet_trio.errors import DropCause
+from knet_trio.errors import DropCause, PacketError
 
 _NOT_YET: Final = "that life of the host has not answered a ping of this host yet"
 
 _NOT_HERE: Final = "which the handle does not have"
+
+_SEALED: Final = "most likely its sender encrypts packets, and this host has no key: set crypto"
 
 _WHAT: Final = {
     PacketKind.DATA: "data",
@@ -128,6 +132,22 @@ def refuse_link(handle: HandleState, host_id: int, link_id: int, source: Address
     # The id of an unknown host can be any number, so it must not be a key.
     key = None if host is None else host_id
     handle.context.refuse(DropCause.UNKNOWN_LINK, *details, link=concerned, key=key)
+
+
+def refuse_packet(handle: HandleState, error: PacketError, packet: bytes, source: Address) -> None:
+    """Count a datagram that is not a valid packet, on its link if that is known."""
+    link = handle.by_address.get(source)
+    if error.cause is DropCause.UNKNOWN_LINK:
+        refuse_link(handle, *read_link_untrusted(packet), source)
+        return
+    context, why, topic = handle.context, error.args[0], None
+    if not context.crypto.is_set and is_likely_sealed_untrusted(packet):
+        # Its bytes are noise, which fails in several ways.
+        why = topic = _SEALED
+    context.refuse(error.cause, source, why, link=link, topic=topic)
+    if len(packet) <= LARGEST_UNOPENED:
+        counters = context.counters if link is None else link.counters
+        counters.unopened = Unopened(packet, source, context.now(), error.cause)
 
 
 def admit_connection(context: Context, links: Iterable[NetworkLinkState], peer: Address) -> bool:
