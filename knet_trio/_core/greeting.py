@@ -15,7 +15,7 @@ _KIND: Final = 1
 
 
 def is_greeting_untrusted(data: bytes) -> bool:
-    """Return whether a message of a channel is a greeting, to which no answer is remembered."""
+    """Return whether a message of a channel is a greeting: a HELLO that answers no other."""
     if len(data) != _HELLO.size:
         return False
     checksum, version, kind, _, sender, receiver, number = _HELLO.unpack(data)

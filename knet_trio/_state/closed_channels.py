@@ -15,8 +15,8 @@ GREETED: Final = 3.0
 """Seconds in which greetings of a host mean only that it has started. Later ones mean that it waits
 for an answer. After such a pause, a greeting is the first again."""
 
-# More hosts than this are forgotten, and then greet for the first time again.
-_MOST_HOSTS: Final = 4096
+# With more pairs of a channel and a host, all are forgotten: their next greeting is a first one.
+_MOST_GREETINGS: Final = 4096
 
 
 class _LateTaker(NamedTuple):
@@ -82,7 +82,7 @@ class ClosedChannels:
         before = self._greetings.get((channel, host_id))
         if before is None or now - before.last > GREETED:
             before = _Greetings(now, now)
-            if len(self._greetings) >= _MOST_HOSTS:
+            if len(self._greetings) >= _MOST_GREETINGS:
                 self._greetings.clear()
         self._greetings[channel, host_id] = before._replace(last=now)
         return now - before.first > GREETED

@@ -193,7 +193,7 @@ def _ping_received(
             ping,
             now,
             anywhere=credentials.trust is None,
-            highest=credentials.is_highest_elsewhere(link.link_id),
+            highest=credentials.note_elsewhere(link.link_id),
         )
         if fault is not None:
             context.refuse(fault, source, link=link)

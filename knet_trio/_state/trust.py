@@ -111,8 +111,10 @@ class Credentials:
         trust = self.trust
         return trust is None or trust.answered.take(self.life, link_id, self.counters[0], now)
 
-    def is_highest_elsewhere(self, link_id: int) -> bool:
-        """Return whether a ping from elsewhere is no copy: no other of its life had its counter.
+    def note_elsewhere(self, link_id: int) -> bool:
+        """Note a ping from elsewhere, and return whether it is no copy of an earlier one.
+
+        The envelope shows that if its counter is above all others of its life.
 
         Args:
             link_id: The link that the ping is for.
