@@ -8,11 +8,6 @@ from knet_trio._state.refusals import ADVICE, LastDrop
 from knet_trio.errors import DropCause
 
 
-def count_of(number: int, what: str) -> str:
-    """Return a number with its noun: ``1 ping``, ``2 pings``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def explain_drops(
     drops: Mapping[DropCause, int],
     last_drops: Mapping[DropCause, LastDrop],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from knet_trio._state.explain_drops import count_of, explain_drops
+from knet_trio._state.explain_drops import explain_drops
 from knet_trio._state.explain_host import explain_host
+from knet_trio.errors import count_of
 
 if TYPE_CHECKING:
     from knet_trio._state.context import Context

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knet_trio._core.policy import LinkPolicy
-from knet_trio._state.explain_drops import count_of
 from knet_trio._state.network_link import NetworkLinkState
 from knet_trio._state.send_lane import NOTICED
+from knet_trio.errors import count_of
 
 if TYPE_CHECKING:
     from knet_trio._state.host import HostState

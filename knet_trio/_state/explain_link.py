@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from knet_trio._state.counters import Kind
-from knet_trio._state.explain_drops import count_of, explain_drops
+from knet_trio._state.explain_drops import explain_drops
 from knet_trio._state.refusals import ADVICE
-from knet_trio.errors import DropCause
+from knet_trio.errors import DropCause, count_of
 
 if TYPE_CHECKING:
     # A link explains itself with this.
@@ -237,12 +237,9 @@ def _why_down(link: NetworkLinkState, now: float) -> list[str]:
         refused = _count_refused(link, now)
         if refused:
             # The reasons are the last lines.
-            came = (
-                "1 packet of the peer arrived and was"
-                if refused == 1
-                else (f"{refused} packets of the peer arrived and were")
-            )
-            lines.append(f"{sent}; {came} refused:")
+            was = "was" if refused == 1 else "were"
+            came = f"{count_of(refused, 'packet')} of the peer arrived and {was} refused"
+            lines.append(f"{sent}; {came}:")
         elif link.address.heard is None and _peer_pings(link, now):
             # The peer is running, and a line below says what else may be wrong.
             lines.append(f"{sent}: does a firewall drop {link.transport.name.upper()}?")

@@ -11,7 +11,6 @@ import click
 from knet_trio import CryptoConfig, InvalidArgumentError, format_address
 from knet_trio.cli.completion import complete_hosts
 from knet_trio.cli.ending import FAILED, describe_error
-from knet_trio.cli.units import count_of
 from knet_trio.cluster import (
     Cluster,
     ClusterFileError,
@@ -24,6 +23,7 @@ from knet_trio.cluster import (
 )
 from knet_trio.cluster._crypto_names import CryptoNames
 from knet_trio.config import is_aead
+from knet_trio.errors import count_of
 
 LEARNT: Final = "an address that is learnt"
 ONLY_KNET_TRIO: Final = (

@@ -11,15 +11,9 @@ from rich.text import Text
 
 from knet_trio.cli.key_change import describe_key_change
 from knet_trio.cli.names import name_of
-from knet_trio.cli.units import (
-    NOTHING,
-    count_of,
-    format_age,
-    format_latency,
-    format_rate,
-    format_share,
-)
+from knet_trio.cli.units import NOTHING, format_age, format_latency, format_rate, format_share
 from knet_trio.control import HandleReport, HostReport, LinkReport
+from knet_trio.errors import count_of
 
 LinkKey: TypeAlias = tuple[int, int]
 """The ids of a host and of a link."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
 from knet_trio.cli.ranges import NumberRange
-from knet_trio.cli.units import count_of, format_latency
+from knet_trio.cli.units import format_latency
 from knet_trio.control import (
     ControlClient,
     ControlRequestError,
@@ -25,6 +25,7 @@ from knet_trio.control import (
     LinkPing,
 )
 from knet_trio.control.codec import dump
+from knet_trio.errors import count_of
 
 # The number of hosts that an error names.
 _LISTED: Final = 8
@@ -205,15 +206,15 @@ class Pinging:
 def _describe_unknown(text: str, hosts: Sequence[HostReport]) -> str:
     """Return the error for a host that there is not, with those that there are."""
     if not hosts:
-        return f"there is no host {text!r}, nor any other: add it to the cluster file"
+        return f"there is no host {text!r}: the running host has none"
     listed = ", ".join(
         str(host.host_id) if host.name == str(host.host_id) else f"{host.host_id} ({host.name})"
         for host in hosts[:_LISTED]
     )
     more = f" and {len(hosts) - _LISTED} more" if hosts[_LISTED:] else ""
     return (
-        f"there is no host {text!r}: the running host has {listed}{more}; the cluster file has"
-        " their names and ids"
+        f"there is no host {text!r}: the running host has {listed}{more}; knet-trio status lists"
+        " them all"
     )
 
 

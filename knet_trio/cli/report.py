@@ -18,7 +18,7 @@ from rich.text import Text
 
 from knet_trio import LinkPolicy
 from knet_trio.cli.result import LINKS, CutResult, LinkCell, Result, Settings, View
-from knet_trio.cli.units import count_of
+from knet_trio.errors import count_of
 
 Kind = Literal["plain", "good", "bad", "odd"]
 

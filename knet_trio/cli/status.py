@@ -27,9 +27,9 @@ from knet_trio.cli.link_table import (
 )
 from knet_trio.cli.looking import DOWN, json_option, look, open_console, socket_option
 from knet_trio.cli.ranges import NumberRange
-from knet_trio.cli.units import count_of
 from knet_trio.control import ControlClient, HandleReport
 from knet_trio.control.codec import dump, to_json
+from knet_trio.errors import count_of
 
 # Two empty lines, the titles, the rows left out, the note on the asterisk, and the next prompt.
 _OTHER_LINES: Final = 6

@@ -62,8 +62,3 @@ def format_time(at: float) -> str:
     whole = int(at)
     day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(whole))
     return f"{day}.{int((at - whole) * 1000):03}"
-
-
-def count_of(number: int, what: str) -> str:
-    """Return a number with its noun: ``1 link``, ``2 links``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

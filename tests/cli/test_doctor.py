@@ -180,7 +180,7 @@ async def test_packets_that_are_refused_no_longer_are_no_fault(tmp_path: Path) -
     fault, warning, *_ = judge(with_link(seen, down()))
     assert (fault.severity, fault.code) == (Severity.FAULT, FindingCode.PORT_CLOSED)
     assert (warning.severity, warning.code) == (Severity.WARNING, FindingCode.CRYPTO_OFF)
-    assert warning.text.startswith("until 4 s ago, and not since this command watches: packets")
+    assert warning.text.startswith("until 4 s ago, and not while this command watched: packets")
     assert warning.remedy.startswith("if it happens again: set the key")
     # A link that is up again is well.
     assert all(one.severity is Severity.OK for one in judge(await evidence(tmp_path, past)))

@@ -15,7 +15,7 @@ from knet_trio.cli.decode.decoder import DecodedPacket, Decoder
 from knet_trio.cli.decode.link_record import LinkDirection, LinkRecord
 from knet_trio.cli.decode.opening import CIPHERS, OpenedPacket, Reason
 from knet_trio.cli.decode.round_trips import LatencyHistogram
-from knet_trio.cli.units import count_of
+from knet_trio.errors import count_of
 
 _SECOND: Final = 1_000_000_000
 _MOST_STRANGERS: Final = 10

@@ -27,9 +27,9 @@ from knet_trio.cli.looking import (
     socket_option,
 )
 from knet_trio.cli.ranges import NumberRange
-from knet_trio.cli.units import count_of
 from knet_trio.control import connect_control
 from knet_trio.control.codec import dump
+from knet_trio.errors import count_of
 
 ONLY_WARNINGS: Final = 4
 

@@ -9,7 +9,8 @@ from knet_trio.cli.doctor.mismatches import find_mismatches
 from knet_trio.cli.doctor.path import find_path_faults, find_timer_faults
 from knet_trio.cli.doctor.silence import explain_silence
 from knet_trio.cli.findings import Finding, FindingCode, Severity
-from knet_trio.cli.units import count_of, format_age, format_latency
+from knet_trio.cli.units import format_age, format_latency
+from knet_trio.errors import count_of
 
 
 def find_link_faults(case: LinkCase) -> list[Finding]:

@@ -11,7 +11,7 @@ from knet_trio import CryptoFault, DropCause, DropDetail
 from knet_trio._crypto.aead import AEAD_NAMES
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
-from knet_trio.cli.units import count_of
+from knet_trio.errors import count_of
 
 # The code and the remedy for packets refused because of an id.
 _IDS: Final = {
@@ -138,7 +138,7 @@ def date(finding: Finding, seconds: float | None) -> Finding:
     return attrs.evolve(
         finding,
         severity=Severity.WARNING,
-        text=f"until {seconds:.0f} s ago, and not since this command watches: {finding.text}",
+        text=f"until {seconds:.0f} s ago, and not while this command watched: {finding.text}",
         remedy=f"if it happens again: {finding.remedy}",
     )
 

@@ -17,7 +17,7 @@ from knet_trio.cli.doctor.mismatches import (
 from knet_trio.cli.findings import Finding, FindingCode, Severity
 from knet_trio.cli.key_change import describe_key_change
 from knet_trio.cli.link_table import NO_KEY, is_open_to_anybody
-from knet_trio.cli.units import count_of
+from knet_trio.errors import count_of
 
 # The shares of the time that an event loop may be late before a warning, and before a fault.
 _LATE: Final = 0.1

@@ -10,7 +10,8 @@ from knet_trio import LinkTrouble
 from knet_trio.cli.doctor.connection import explain_connection
 from knet_trio.cli.doctor.evidence import LinkCase, host_part
 from knet_trio.cli.findings import Finding, FindingCode, Severity
-from knet_trio.cli.units import count_of, format_latency
+from knet_trio.cli.units import format_latency
+from knet_trio.errors import count_of
 
 _FORBIDDEN: Final = (errno.EPERM, errno.EACCES)
 # The share of pings that may be unanswered because their pongs are still in flight.
@@ -174,7 +175,7 @@ def _explain_refused_here(case: LinkCase, trouble: LinkTrouble) -> Finding:
     interface = interfaces.get(address)
     if interface is not None and not interface.is_up:
         text += f"; {interface.name}, which has {address}, is down"
-        remedy = f"take it up: ip link set {interface.name} up"
+        remedy = f"bring it up: ip link set {interface.name} up"
     elif interface is None and interfaces and not ip_address(address).is_unspecified:
         text += f"; no interface of this machine has {address}"
         remedy = "give this machine that address, or correct the address of the link (ip address)"

@@ -20,8 +20,9 @@ from knet_trio.cli.names import name_of
 from knet_trio.cli.preflight.host import CannotStartError, Found, Plan, Preflight
 from knet_trio.cli.preflight.verdict import Row, Verdict, judge
 from knet_trio.cli.ranges import NumberRange
-from knet_trio.cli.units import count_of, format_latency
+from knet_trio.cli.units import format_latency
 from knet_trio.cluster import Cluster, ClusterFileError, ClusterHost, find_own_host, load_cluster
+from knet_trio.errors import count_of
 
 UNUSABLE: Final = 2
 CANNOT_START: Final = 4
