@@ -163,7 +163,15 @@ class Coordinator:
         # Of several changes, the one that this host has, else the one that most hosts have.
         chosen = begun.most_common(1)[0][0] if own is None else own.change_id
         holders = [host_id for host_id, one in answers.items() if one.change == chosen]
-        change = own or await self._fetch_change(holders[0], chosen)
+        if own is not None:
+            change = own
+        else:
+            try:
+                change = await self._fetch_change(holders[0], chosen)
+            finally:
+                # A host of version 0.1.0 took that for a claim.
+                with trio.CancelScope(shield=True), trio.move_on_after(_FAREWELL):
+                    await self._ask(holders[0], self._question(RekeyAction.RELEASE))
         self._note_levels(answers, change)
         return self._report(change, resumed=True)
 

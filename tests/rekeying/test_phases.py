@@ -15,11 +15,13 @@ from knet_trio.rekeying import HostOutcome, Phase, RekeyError
 from knet_trio.rekeying._messages import (
     BadMessageError,
     RekeyAction,
+    RekeyAnswer,
     RekeyQuestion,
     decode_answer,
     decode_question,
     encode,
 )
+from knet_trio.rekeying._participant import Participant
 from knet_trio.rekeying._phases import LEVEL_AFTER, Level, find_level, last_phase, may_begin
 from tests.rekeying.model import FIRST_KEY, Mesh, ModelHost
 
@@ -134,6 +136,35 @@ async def test_what_none_uses_can_be_taken_back(autojump_clock: MockClock) -> No
     for host in mesh.included():
         assert (host.files.key, host.files.change) == (FIRST_KEY, None)
         assert list(host.handle.slots.values()) == [FIRST_KEY]
+
+
+class OldParticipant(Participant):
+    """The participant of version 0.1.0: whoever asks it for the keys has claimed it."""
+
+    async def _answer(self, source: int, question: RekeyQuestion) -> RekeyAnswer:
+        if question.action == RekeyAction.TELL:
+            claim = attrs.evolve(question, action=RekeyAction.CLAIM)
+            answer = await super()._answer(source, claim)
+            if answer.refused is not None:
+                return answer
+        return await super()._answer(source, question)
+
+
+async def test_no_host_is_claimed_by_a_look_not_even_an_old_one(autojump_clock: MockClock) -> None:
+    mesh = Mesh(3)
+    mesh.members[3].kill()
+    await rekey(mesh)
+    mesh.start_all()
+    for host_id in (1, 2):
+        member = mesh.members[host_id]
+        member.participant = OldParticipant(member.participant.keys)
+    for _ in range(2):
+        seen = await mesh.coordinator(3).status()
+        assert seen is not None
+        assert [host.phase for host in seen.hosts] == [Phase.SET, Phase.SET, None]
+    other = RekeyQuestion(action=RekeyAction.CLAIM, run="another")
+    for host_id in (1, 2):
+        assert (await mesh.members[host_id].participant.answer(3, other)).holder is None
 
 
 async def test_what_one_uses_cannot(autojump_clock: MockClock) -> None:
