@@ -142,8 +142,7 @@ class Pinging:
         self._last = answer
         for link in answer.links:
             trips = self._trips.setdefault(link.link_id, Trips(link))
-            if link.connected or link.answered:
-                trips.sent += 1
+            trips.sent += link.sent
             trips.last = link
             if link.seconds is not None:
                 trips.seconds.append(link.seconds)

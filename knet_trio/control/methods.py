@@ -214,12 +214,17 @@ class ControlMethods:
         trips: dict[int, list[float | None]] = {}
 
         async def ping(link: Link) -> None:
+            began = trio.current_time()
             try:
                 seconds = await link.ping()
+                status = link.status if seconds is None else None
             except UnknownLinkError:
                 # The link was removed in the meantime.
                 return
-            trips.setdefault(link.link_id, []).append(seconds)
+            of_link = trips.setdefault(link.link_id, [])
+            # A link that was down already has sent nothing; one that went down has lost a ping.
+            if status is None or status.connected or status.since > began:
+                of_link.append(seconds)
 
         due = trio.current_time()
         async with trio.open_nursery() as nursery:

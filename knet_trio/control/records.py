@@ -345,7 +345,7 @@ class LinkPing:
 
     Attributes:
         link_id: The id of the link.
-        sent: The number of pings sent.
+        sent: The number of pings sent: none over a link that is down.
         answered: The number of pings answered in time.
         seconds: The mean round trip in seconds, null if no ping was answered.
         slowest: The longest round trip in seconds, null if no ping was answered.

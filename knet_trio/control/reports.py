@@ -228,8 +228,8 @@ def report_pings(host: Host, trips: Mapping[int, Sequence[float | None]]) -> tup
 
     Args:
         host: The host that was pinged.
-        trips: The round trips by link id, in seconds, None for a ping without answer. Links that
-            have been removed since are left out.
+        trips: The round trips by link id, in seconds, None for a ping without answer; empty for a
+            link that is down. Links that have been removed since are left out.
     """
     answered = {
         link_id: [seconds for seconds in several if seconds is not None]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
-from knet_trio.control import ControlRequestError, connect_control, serve_control
-from tests.cluster import open_pair
+from knet_trio.control import ControlRequestError, HostPing, connect_control, serve_control
+from tests.cluster import open_pair, wait_for
 from tests.control.serving import open_client
 
 
@@ -46,7 +47,34 @@ async def test_several_pings(tmp_path: Path) -> None:
         assert 0 < link.seconds <= link.slowest
         pair.a.hosts[2].links[0].enabled = False
         (link,) = (await client.ping(2, count=3, interval=0.01)).links
-        assert (link.sent, link.answered, link.seconds, link.slowest) == (3, 0, None, None)
+        assert (link.sent, link.answered, link.seconds, link.slowest) == (0, 0, None, None)
+
+
+async def test_a_ping_that_was_under_way_when_the_link_went_down_is_a_lost_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.sock"
+    async with (
+        open_pair() as pair,
+        serve_control(pair.a, path),
+        connect_control(path) as client,
+        trio.open_nursery() as nursery,
+    ):
+        link, peers = pair.a.hosts[2].links[0], pair.b.hosts[1].links[0]
+        link.set_ping_timers(60.0, 120.0, 10)
+        peers.enabled = False
+        results: list[HostPing] = []
+
+        async def ping() -> None:
+            results.append(await client.ping(2))
+
+        before = link.status.stats.tx_ping_packets
+        nursery.start_soon(ping)
+        await wait_for(lambda: link.status.stats.tx_ping_packets > before)
+        link.enabled = False
+        await wait_for(lambda: bool(results))
+        (lost,) = results[0].links
+        assert (lost.connected, lost.sent, lost.answered) == (False, 1, 0)
 
 
 @pytest.mark.parametrize(
