@@ -71,7 +71,6 @@ class TransportStage(Stage[int]):
         was_blocked = lane.blocked
         more = self._advance(host)
         if lane.blocked and not was_blocked:
-            lane.note_blocked(self._context.now())
             self._blocked(host)
         self._progressed(host)
         return more
@@ -125,7 +124,8 @@ class TransportStage(Stage[int]):
                 return False
             if progress is _Progress.ALL:
                 if sealed.is_last:
-                    host.lane.blocked = False
+                    if host.lane.blocked:
+                        host.lane.note_room(self._context.now())
                     return True
                 item.first = sealed.end
                 item.start = 0
@@ -173,10 +173,12 @@ class TransportStage(Stage[int]):
         # There may be room for the datagrams behind one that was too large.
         return _Progress.SOME if _too_large(errors.values()) else _Progress.NO_ROOM
 
-    @staticmethod
-    def _wait_for_room(host: HostState) -> None:
-        # The host may have been lost just now.
-        host.lane.blocked = bool(host.ranked)
+    def _wait_for_room(self, host: HostState) -> None:
+        if host.ranked:
+            host.lane.note_no_room(self._context.now())
+        else:
+            # The host has been lost just now.
+            host.lane.blocked = False
         for link in host.ranked:
             link.sender.wait_for_room()
 

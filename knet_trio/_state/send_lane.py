@@ -282,6 +282,7 @@ class SendLane:
     """
 
     __slots__ = (
+        "_room_at",
         "blocked",
         "blocked_at",
         "items",
@@ -303,6 +304,8 @@ class SendLane:
         self.blocked: bool = False
         self.moved_at: float = -math.inf
         self.blocked_at: float = math.inf
+        # When there was room again last.
+        self._room_at = -math.inf
 
     @property
     def full(self) -> bool:
@@ -319,10 +322,18 @@ class SendLane:
         """True if the lane is less than half full."""
         return 2 * self.messages < LANE_MESSAGES and 2 * self.size < LANE_BYTES
 
-    def note_blocked(self, now: float) -> None:
-        """Note that there is no room now; a lane that has just moved on is behind since before."""
-        if now - self.moved_at > NOTICED:
-            self.blocked_at = now
+    def note_no_room(self, now: float) -> None:
+        """Note that no link has room; a lane that had some for a moment is behind since before."""
+        if not self.blocked:
+            self.blocked = True
+            if now - self._room_at > NOTICED:
+                self.blocked_at = now
+
+    def note_room(self, now: float) -> None:
+        """Note that there was room for the rest of an item."""
+        if self.blocked:
+            self.blocked = False
+            self._room_at = now
 
     def append(self, item: LaneItem) -> None:
         """Add an item at the end."""

@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from knet_trio._pipeline.compressor import CompressorStage
 from knet_trio._pipeline.transmitter import ChannelState, Transmitter
 from knet_trio._state.context import Compression
+from knet_trio._state.explain_host import explain_host
 from knet_trio._state.send_lane import Batch
 from knet_trio.abc import Compressor
 from knet_trio.address import Address
@@ -214,6 +215,29 @@ class TestSendSync:
             sockets.release(2)
             await wait_all_tasks_blocked()
             assert lane.ping_number(sockets.world.context.seq) == 1
+
+
+async def test_messages_without_room_are_explained_with_their_time(
+    autojump_clock: MockClock,
+) -> None:
+    sockets = Sockets(2)
+    host = sockets.world.handle.hosts[2]
+    async with sockets.running() as transmitter:
+        for pause in (0.0, 0.3):
+            await trio.sleep(pause)
+            # What comes first finds no room at once; the others wait in the lane behind it.
+            sockets.hold(2)
+            for data in (b"a", b"b"):
+                await transmitter.send((data,), 0, (2,))
+            await trio.sleep(0.2)
+            assert "2 messages waiting: for 0.2 s its links have had more" in explain_host(host)
+            # Room for a moment is no end of it.
+            sockets.endpoints[2].give_room(1)
+            await trio.sleep(0.2)
+            assert "1 message waiting: for 0.4 s its links have had more" in explain_host(host)
+            sockets.release(2)
+            await wait_all_tasks_blocked()
+            assert "waiting" not in explain_host(host)
 
 
 async def test_what_was_sent_before_the_host_was_lost_is_not_counted() -> None:

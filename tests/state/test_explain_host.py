@@ -52,8 +52,7 @@ class TestWaitingMessages:
         lane = host.lane
         lane.append(LaneItem(Batch([b"one"], 0, broadcast=True)))
         assert "waiting" not in explain_host(host)
-        lane.blocked = True
-        lane.note_blocked(trio.current_time())
+        lane.note_no_room(trio.current_time())
         await trio.sleep(NOTICED / 2)
         assert "waiting" not in explain_host(host)
         await trio.sleep(2)
@@ -65,12 +64,17 @@ class TestWaitingMessages:
     async def test_a_slow_link_stays_behind_while_it_sends(self, autojump_clock: MockClock) -> None:
         _, host = make(1)
         since = trio.current_time()
-        host.lane.note_blocked(since)
+        host.lane.note_no_room(since)
         for _ in range(10):
             await trio.sleep(NOTICED / 2)
-            host.lane.moved_at = trio.current_time()
-            host.lane.note_blocked(trio.current_time())
+            host.lane.note_room(trio.current_time())
+            await trio.sleep(NOTICED / 2)
+            host.lane.note_no_room(trio.current_time())
         assert host.lane.blocked_at == since
+        host.lane.note_room(trio.current_time())
+        await trio.sleep(2 * NOTICED)
+        host.lane.note_no_room(trio.current_time())
+        assert host.lane.blocked_at == trio.current_time()
 
 
 class TestReachable:
