@@ -79,6 +79,9 @@ class Opening(AbstractAsyncContextManager[T]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
+            if name in Opening.__slots__:
+                # A copy that is being made has none yet.
+                raise AttributeError(name)
             raise AttributeError(self._advise(f"has no attribute {name!r}"))
 
         def __setattr__(self, name: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import traceback
 from collections.abc import AsyncGenerator, Callable
@@ -110,3 +111,9 @@ def test_a_function_stays_what_it_is() -> None:
     assert inspect.isasyncgenfunction(inspect.unwrap(open_handle))
     assert open_handle.__doc__ is not None
     assert "host_id" in inspect.signature(open_handle).parameters
+
+
+def test_a_copy_is_as_useless_as_the_original() -> None:
+    opening: Any = copy.copy(open_handle(1))
+    with pytest.raises(AttributeError, match="write `async with open_handle"):
+        opening.add_host(2)
