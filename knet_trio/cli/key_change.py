@@ -7,7 +7,7 @@ from typing import Final
 from knet_trio.cli.names import title_of
 from knet_trio.control import HandleReport
 
-PHASE_WORDS: Final = {
+PHASE_WORDS: Final[dict[str | None, str]] = {
     None: "only has the old key",
     "set": "accepts the new key beside the old one",
     "use": "uses the new key, and accepts the old one",
