@@ -115,8 +115,11 @@ def open_shell(place: Path) -> Generator[Shell]:
     """A shell in a directory; whatever was started in it is gone in the end."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     # Commands write as they do to a terminal of 80 columns, without colours.
-    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"}
+    terminal = {"TTY_COMPATIBLE": "1", "TERM": "dumb"}
     environment = {**os.environ, **terminal, "PATH": path, "LC_ALL": "C.UTF-8"}
+    # What runs several tests at once sets the size of its own terminal.
+    for name in ("COLUMNS", "LINES"):
+        environment.pop(name, None)
     with subprocess.Popen(
         ["bash", "--norc"],
         cwd=place,
