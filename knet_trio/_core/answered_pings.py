@@ -19,23 +19,29 @@ MOST: Final = 128
 """How many lives and links are remembered for each host and slot: 16 lives over all links."""
 
 
-class _Answered(NamedTuple):
-    """The highest counter that was answered, and when the last answer was sent."""
+class _Taken(NamedTuple):
+    """The highest counter that was taken, and when a ping was taken last."""
 
     counter: int
     at: float
 
 
 class AnsweredPings:
-    """The answered pings of the unconfirmed lives of one host, in one crypto slot."""
+    """The pings of one host that were answered, in one crypto slot, by their lives and links.
 
-    __slots__ = ("_answered",)
+    Args:
+        interval: The seconds after which a ping is taken although its counter is not the highest;
+            ``math.inf`` for never.
+    """
 
-    def __init__(self) -> None:
-        self._answered: dict[tuple[bytes, int], _Answered] = {}
+    __slots__ = ("_interval", "_taken")
+
+    def __init__(self, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        self._taken: dict[tuple[bytes, int], _Taken] = {}
 
     def __len__(self) -> int:
-        return len(self._answered)
+        return len(self._taken)
 
     def take(self, life: bytes, link_id: int, counter: int, now: float) -> bool:
         """Return whether to answer a ping, and remember it if so.
@@ -47,44 +53,14 @@ class AnsweredPings:
             now: The time in seconds.
         """
         place = life, link_id
-        last = self._answered.get(place)
+        last = self._taken.get(place)
         if last is None:
-            if len(self._answered) >= MOST:
+            if len(self._taken) >= MOST:
                 # The oldest. A ping of a forgotten life is answered like its first one.
-                del self._answered[next(iter(self._answered))]
+                del self._taken[next(iter(self._taken))]
         elif counter <= last.counter:
-            if 0 <= now - last.at < INTERVAL:
+            if 0 <= now - last.at < self._interval:
                 return False
             counter = last.counter
-        self._answered[place] = _Answered(counter, now)
-        return True
-
-
-class HighestPings:
-    """The highest counters of the pings of one host from elsewhere, in one crypto slot."""
-
-    __slots__ = ("_highest",)
-
-    def __init__(self) -> None:
-        self._highest: dict[tuple[bytes, int], int] = {}
-
-    def __len__(self) -> int:
-        return len(self._highest)
-
-    def take(self, life: bytes, link_id: int, counter: int) -> bool:
-        """Return whether ``counter`` is above all others so far, and remember it if so.
-
-        Args:
-            life: The life in which the ping was sealed.
-            link_id: The link that it is for.
-            counter: Its counter in that life.
-        """
-        place = life, link_id
-        highest = self._highest.get(place)
-        if highest is None:
-            if len(self._highest) >= MOST:
-                del self._highest[next(iter(self._highest))]
-        elif counter <= highest:
-            return False
-        self._highest[place] = counter
+        self._taken[place] = _Taken(counter, now)
         return True

@@ -193,7 +193,7 @@ def _ping_received(
             ping,
             now,
             anywhere=credentials.trust is None,
-            highest=credentials.note_elsewhere(link.link_id),
+            highest=credentials.note_elsewhere(link.link_id, now),
         )
         if fault is not None:
             context.refuse(fault, source, link=link)

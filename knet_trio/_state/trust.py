@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final
 
-from knet_trio._core.answered_pings import AnsweredPings, HighestPings
+from knet_trio._core.answered_pings import AnsweredPings
 from knet_trio._core.confirmation import Confirmation
 from knet_trio._crypto.aead import KeyCache, PacketSealer
 from knet_trio._crypto.slots import CryptoSlots
@@ -53,7 +53,7 @@ class SlotTrust:
         self.confirmation: Confirmation = Confirmation()
         self.confirmed_at: float | None = None
         self.answered: AnsweredPings = AnsweredPings()
-        self.elsewhere: HighestPings = HighestPings()
+        self.elsewhere: AnsweredPings = AnsweredPings(math.inf)
         self._number = number
 
     def binding(self, *, counted: bool, earlier: int = 0) -> bytes:
@@ -111,16 +111,17 @@ class Credentials:
         trust = self.trust
         return trust is None or trust.answered.take(self.life, link_id, self.counters[0], now)
 
-    def note_elsewhere(self, link_id: int) -> bool:
+    def note_elsewhere(self, link_id: int, now: float) -> bool:
         """Note a ping from elsewhere, and return whether it is no copy of an earlier one.
 
         The envelope shows that if its counter is above all others of its life.
 
         Args:
             link_id: The link that the ping is for.
+            now: The time in seconds.
         """
         trust = self.trust
-        return trust is not None and trust.elsewhere.take(self.life, link_id, self.counters[0])
+        return trust is not None and trust.elsewhere.take(self.life, link_id, self.counters[0], now)
 
     def take(self) -> None:
         """Mark the packet as taken, after all checks that may refuse it."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from knet_trio._core.answered_pings import INTERVAL, MOST, AnsweredPings, HighestPings
+import math
+
+from knet_trio._core.answered_pings import INTERVAL, MOST, AnsweredPings
 
 LIFE, OTHER = b"a" * 9, b"b" * 9
 
@@ -50,14 +52,14 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
     assert pings.take(LIFE, 0, 10, 1.0)
 
 
-def test_the_highest_counters_from_elsewhere() -> None:
-    pings = HighestPings()
-    assert pings.take(LIFE, 0, 10)
-    assert pings.take(LIFE, 1, 9)
-    assert pings.take(OTHER, 0, 8)
+def test_without_an_interval_only_the_highest_counters_are_taken() -> None:
+    pings = AnsweredPings(math.inf)
+    assert pings.take(LIFE, 0, 10, 1.0)
+    assert pings.take(LIFE, 1, 9, 1.0)
+    assert pings.take(OTHER, 0, 8, 1.0)
     for counter in (10, 9):
-        assert not pings.take(LIFE, 0, counter)
-    assert pings.take(LIFE, 0, 11)
+        assert not pings.take(LIFE, 0, counter, 1e9)
+    assert pings.take(LIFE, 0, 11, 1e9)
     for number in range(1000):
-        assert pings.take(number.to_bytes(9, "big"), 0, 1)
+        assert pings.take(number.to_bytes(9, "big"), 0, 1, 1e9)
         assert len(pings) <= MOST
