@@ -21,8 +21,7 @@ PYTHONS = nox.project.python_versions(PROJECT)
 # where it is there.
 COMING = ["3.14"]
 
-# Per cent of lines, and of branches if they are measured. The protocol core does no I/O, so nothing
-# in it is hard to reach.
+# Per cent of lines and branches. The protocol core does no I/O, so nothing in it is hard to reach.
 CORE_COVERAGE = 98
 PACKAGE_COVERAGE = 90
 
@@ -180,33 +179,20 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
-    """The tests on the newest interpreter, and how many lines of the code they run."""
-    # The interpreter's own monitoring hardly slows the tests down. Before Python 3.14 it does not
-    # know branches.
-    measure_coverage(session, core="sysmon")
-
-
-@nox.session(python=NEWEST)
-def branches(session: nox.Session) -> None:
-    """The same with branches. It is no part of the default sessions: it takes twice as long."""
-    measure_coverage(session, "--branch", core="ctrace")
-
-
-def measure_coverage(session: nox.Session, *options: str, core: str) -> None:
-    """Run the tests, and fail unless they run enough of the code."""
+    """The tests on the newest interpreter, and how much of the code they run."""
     install(session, "test")
     session.run("coverage", "erase")
     most = [BRIEF, *AT_ONCE, "tests", *(f"--ignore={path}" for path in HARD + ALONE + ELSEWHERE)]
-    run = ["coverage", "run", *options, "-m", "pytest", *(session.posargs or most)]
-    session.run(*run, env={"COVERAGE_CORE": core})
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or most))
     # Each process leaves a file of its own.
     session.run("coverage", "combine", "--quiet")
     if session.posargs:
         session.warn("Part of the tests tells nothing of the whole: no coverage asked for.")
         return
-    of_core = ["coverage", "report", "--include=knet_trio/_core/*"]
-    session.run(*of_core, f"--fail-under={CORE_COVERAGE}")
-    session.run("coverage", "report", f"--fail-under={PACKAGE_COVERAGE}")
+    core = ["coverage", "report", "--include=knet_trio/_core/*", f"--fail-under={CORE_COVERAGE}"]
+    package = ["coverage", "report", f"--fail-under={PACKAGE_COVERAGE}"]
+    session.run(*core)
+    session.run(*package)
 
 
 @nox.session(python=NEWEST)
